@@ -14,7 +14,7 @@ from abaw.core.errors import DataError, UsageError, did_you_mean
 from abaw.exchange.source_rows import Rows, check_numbers, step_of
 from abaw.exchange.source_stamps import sample_stamp, stamp
 from abaw.media.face_columns import KINDS, FaceColumn, choose_columns, columns_of, describe_unknown
-from abaw.media.face_tables import FaceRows, FaceTable, header_of_table, open_table, read_rows
+from abaw.media.face_tables import PLAIN, FaceRows, FaceTable, header_of_table, open_table, read_rows
 
 TABLE_SUFFIX = ".csv"
 
@@ -141,7 +141,7 @@ def _difference(table: FaceTable, columns: Sequence[FaceColumn], other: FaceTabl
     Raises:
         UsageError: they are of two programs, so that all tables of one of the two would fail.
     """
-    if table.program != other.program:
+    if table.program != other.program and PLAIN not in (table.program, other.program):
         raise UsageError(
             f"{table.path.parent} has tables of {other.program} ({other.path.name}) and of {table.program} ({table.path.name}), "
             "which have different columns. Move those of one program into another folder, and import each folder as a "
@@ -158,9 +158,8 @@ def _difference(table: FaceTable, columns: Sequence[FaceColumn], other: FaceTabl
 def _description(table: FaceTable, columns: Sequence[FaceColumn]) -> str:
     names = [column.name for column in columns]
     listed = ", ".join(names[:4]) + (f" ... {names[-1]}" if len(names) > 4 else "")
-    return (
-        f"tables of {table.program}: {len(names)} {'columns' if len(names) > 1 else 'column'} in this order: {listed}"
-    )
+    tables = "plain tables" if table.program == PLAIN else f"tables of {table.program}"
+    return f"{tables}: {len(names)} {'columns' if len(names) > 1 else 'column'} in this order: {listed}"
 
 
 @dataclass

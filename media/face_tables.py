@@ -31,6 +31,7 @@ from abaw.media.text_files import BLANK, LONGEST_LINE, bounded_lines, open_text
 DELIMITERS = (",", ";", "\t")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 PY_FEAT = "py-feat"  # has a row for each face, also where none or two have the same `Identity`
+PLAIN = "plain table"  # of no known program
 PREFIX = "face_analysis_"  # of the tables of OpenFace 3
 MOST_ROWS = 2_000_000  # of a table: 18 hours of video
 
@@ -132,7 +133,7 @@ def _program_of(header: Sequence[str], frame: str) -> tuple[str, int | None]:
     if "FaceScore" in header or "FaceRectX" in header:
         return PY_FEAT, 0
     is_openface = "success" in header or ("timestamp" in header and "confidence" in header)
-    return ("OpenFace 2" if is_openface else "plain table"), None
+    return ("OpenFace 2" if is_openface else PLAIN), None
 
 
 def read_rows(table: FaceTable, columns: Sequence[FaceColumn], face: str = "") -> dict[str, FaceRows]:

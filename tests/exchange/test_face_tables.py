@@ -163,11 +163,13 @@ def test_what_is_wrong_is_named(run_cli: Callable[..., Result], tmp_path: Path) 
     text = (tmp_path / "in" / "first.csv").read_text()
     (tmp_path / "in" / "second.csv").write_text(text.replace("0.50, 1.75", "high, 1.75"))
     (tmp_path / "in" / "third.csv").write_text("frame, success, AU01_r\n1, 1, 0\n")
+    (tmp_path / "in" / "plain.csv").write_text("frame, AU01_r\n1, 0\n")  # of no known program
     (tmp_path / "in" / "fourth.csv").write_text(text.replace("5, 0, 0.133", "5, 0"))
     command = ("store", "import", tmp_path / "in", "--store", tmp_path / "s", "--fps", "30", "--feature", "f")
     for options, words in (
         (("--columns", "au"), ("second.csv line 3: `AU01_r` is 'high', not a number",
                                "third.csv has other columns than first.csv (AU12_r)",
+                               "plain.csv has other columns than first.csv (AU12_r)",
                                "fourth.csv line 6 has 27 cells, its header 28")),
         (("--columns", "AU01_r", "--face", "7"), ("has no face '7': it has 0, 1.",)),
     ):  # fmt: skip
