@@ -269,7 +269,7 @@ def test_store_info_shows_features_and_labels(run_cli, tiny_store):
 def test_store_verify_says_that_a_store_is_whole(run_cli, tiny_store):
     result = run_cli("store", "verify", tiny_store)
     assert result.exit_code == 0
-    assert "store.zarr is whole." in result.stdout
+    assert f"{tiny_store} is whole." in result.stdout
 
 
 @pytest.mark.parametrize(
