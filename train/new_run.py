@@ -227,6 +227,11 @@ def load_tables(
     quality = config.min_quality
     table = load_table(store, task, labels, features, config.missing, reporter, "load train", on_read, quality)
     if not counted_labels(table)[2].any():
+        if quality:
+            raise UsageError(
+                f"None of the {len(table.videos)} training videos has a frame with labels of {task.name} and a crop of quality "
+                f"{quality:g} or more. Lower it with --set min_quality={quality / 2:g}."
+            )
         raise UsageError(
             f"None of the {len(table.videos)} training videos has a frame with both labels of {task.name} and a feature. "
             "`abaw doctor` shows what is missing, and `abaw store info` what was extracted."

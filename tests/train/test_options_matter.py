@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from abaw.core.errors import AbawError
+from abaw.core.errors import AbawError, UsageError
 from abaw.core.progress import Silent
 from abaw.core.tasks import get_task
 from abaw.evaluate.trained import Selection, TrainedRun
@@ -410,6 +410,9 @@ def test_a_least_quality_that_no_crop_has_is_said(tmp_path):
     assert [text[:30] for text in warnings] == ["min_quality=0.5 masks no frame"]
     load_tables(config("va", "min_quality=0.5", "window=20"), store, reporter)
     assert len(warnings) == 1
+    put_feature(store, "f", "t", np.ones((40, 1)), quality=np.full(40, 0.4))
+    with pytest.raises(UsageError, match=r"a crop of quality 0\.5 or more\. Lower it with --set min_quality=0\.25"):
+        load_tables(config("va", "min_quality=0.5", "window=20"), store)
 
 
 def test_frames_without_an_annotation_are_trained_as_a_class_and_not_validated(store):
