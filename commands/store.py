@@ -78,7 +78,8 @@ def repair(path: Place) -> None:
         dropped, left = pipeline.repair_store(path, reporter)
     console.show_some(f"{len(dropped)} dropped from {path}:", [problem.path for problem in dropped], most=50)
     console.show_some(f"{len(left)} left:", [problem.sentence for problem in left], most=50)
-    console.say("Run the same `abaw extract` again." if dropped else f"Nothing in {path} is damaged.")
+    if dropped or not left:
+        console.say("Run the same `abaw extract` again." if dropped else f"Nothing in {path} is damaged.")
     console.say_next("store", "info", str(path))
     sys.exit(1 if left else 0)
 

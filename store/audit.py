@@ -123,7 +123,7 @@ def _find_problems(store: FeatureStore, reporter: Reporter) -> list[Problem]:
     ]
     lengths: dict[str, dict[str, int]] = {}
     listed, damaged = _readable(store.features(), store.complete_and_incomplete)
-    problems += damaged
+    problems += damaged + _lost_indexes(store)
     reporter.start("verify", sum(len(complete) for complete, _ in listed.values()), "videos")
     for feature, (videos, incomplete) in listed.items():
         problems += [
@@ -146,6 +146,16 @@ def _find_problems(store: FeatureStore, reporter: Reporter) -> list[Problem]:
             problems.append(Problem(f"The features of video {video!r} disagree on its number of frames: {counted}."))
     reporter.finish()
     return problems + _label_problems(store)
+
+
+def _groups(store: FeatureStore) -> list[str]:
+    """Paths of what may be packed."""
+    return [*(f"features/{name}" for name in store.features()), *(f"labels/{name}" for name in store.tasks())]
+
+
+def _lost_indexes(store: FeatureStore) -> list[Problem]:
+    readable, _ = _readable(_groups(store), store.packs.lost_index)
+    return [Problem(sentence) for sentence in readable.values() if sentence]
 
 
 def _problem(error: StoreError, path: str) -> Problem:
@@ -198,6 +208,8 @@ def _readable(names: Iterable[str], listing: Callable[[str], Listing]) -> tuple[
 def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem], list[Problem]]:
     """Drop every damaged or incomplete video and label, so that the next extract writes it again.
 
+    What killed processes left in the index of packed videos is deleted, too.
+
     Returns:
         The problems that were repaired by dropping, and the remaining ones.
 
@@ -207,4 +219,5 @@ def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem]
     with claimed(store, [ALL], ""):
         problems = _find_problems(store, reporter)
         store.drop(*(problem.path for problem in problems if problem.path))
+        _readable(_groups(store), store.packs.sweep)
     return [problem for problem in problems if problem.path], [problem for problem in problems if not problem.path]

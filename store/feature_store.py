@@ -49,7 +49,7 @@ from abaw.store.notes import Notes
 from abaw.store.old_records import record_in
 from abaw.store.pack_index import MADE_WHEN_READ, PackedVideo, PackedVideos, StoredAttrs
 from abaw.store.packed_rows import RowsInTurn
-from abaw.store.packs import Packs
+from abaw.store.packs import INDEX, Packs
 from abaw.store.plain_arrays import Block, FarArray, PlainRows, find_plain_array
 from abaw.store.schema import (
     MISPLACED,
@@ -64,7 +64,7 @@ from abaw.store.schema import (
 from abaw.store.shards import name_of_array
 from abaw.store.tree import Tree, attrs_at, put_whole
 from abaw.store.writer import QUALITY, VideoWriter
-from abaw.store.zarr_keys import read_ranges
+from abaw.store.zarr_keys import PACKS, read_ranges
 from abaw.store.zarr_threads import end_zarr_thread
 
 if TYPE_CHECKING:
@@ -513,6 +513,8 @@ class FeatureStore:
         for group, names in by_group.items():
             if group.count("/") == 1:
                 self.packs.remove(group, names)
+            elif group.endswith(f"/{PACKS}/{INDEX}"):
+                self.packs.forget(group.removesuffix(f"/{PACKS}/{INDEX}"), names)
             self._tree.drop([f"{group}/{name}" if group else name for name in names])
 
     def sweep(self) -> None:

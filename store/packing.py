@@ -130,6 +130,9 @@ class _Group:
         for array in self._arrays.values():
             array.flush()
         self.packs.merge(self.path)
+        if sentence := self.packs.lost_index(self.path):
+            self.summary.damaged.append(sentence)
+            return
         for name in self.packs.arrays(self.path):
             self._drop_dead_shards(name)
 

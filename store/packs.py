@@ -6,10 +6,13 @@
       index/<part>/           attrs: n_videos, complete ...; columns: name, array, first_row, n_rows, attributes ...
     labels/<task>/.packs/     likewise
 
+The attribute `parts` of the index names those that must be there: one that is lost is noticed.
+
 A video counts once a part of the index has it. A part that is newer wins over older ones, and an array of the video
 alone, which was written later, over all. Shards and parts are never changed; what counts no more is deleted.
 """
 
+import re
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +28,7 @@ from abaw.store.far_files import LargeFarArray
 from abaw.store.local_keys import list_folder
 from abaw.store.pack_index import IndexPart, PackedVideo, PackedVideos, PartHead, encode_part
 from abaw.store.plain_arrays import Block, FarArray, PlainArray, PlainRows, find_plain_array
-from abaw.store.schema import is_outside, report_unreachable
+from abaw.store.schema import group_attrs, is_outside, report_unreachable
 from abaw.store.tree import Tree
 from abaw.store.writer import group_metadata
 from abaw.store.zarr_keys import (
@@ -41,6 +44,8 @@ from abaw.store.zarr_keys import (
 )
 
 INDEX = "index"
+PARTS = "parts"  # attribute of an index: names of its parts
+PART_NAME = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
 MERGED_AT = 8  # parts of an index that are merged into one
 
 
@@ -54,6 +59,10 @@ class DamagedIndexError(StoreError):
     def __init__(self, sentence: str, path: str) -> None:
         super().__init__(sentence)
         self.path = path
+
+
+class _LostPartError(DamagedIndexError):
+    """A part that must be there is missing, or was merged into another since the index was listed."""
 
 
 @dataclass
@@ -96,7 +105,7 @@ class Packs:
             known = self._known.get(path, _Known())
             listed = self._listed(path)
             if path not in self._known or listed != known.listed:
-                known = self._known[path] = _Known(listed, self._read(path, listed, known.packed))
+                known = self._known[path] = self._read_all(path, listed, known.packed)
             if known.packed and isinstance(self._tree.store, FsspecStore):
                 known.unpacked = set(self._tree.names(path))
             return known.packed
@@ -165,15 +174,36 @@ class Packs:
         with report_unreachable(f"{self._location}/{path}"):
             return tuple(names_in(store, f"{path}/{PACKS}/{INDEX}"))
 
-    def _read(self, path: str, listed: Sequence[str], before: PackedVideos) -> PackedVideos:
+    def _read_all(self, path: str, listed: tuple[str, ...], before: PackedVideos) -> _Known:
+        """The index, which another process may be merging."""
+        for is_last in (False, False, True):
+            try:
+                packed, begun = self._read(path, listed, before)
+                # a part that another process has begun has its name already: it is looked at again
+                return _Known(tuple(name for name in listed if name not in begun), packed)
+            except _LostPartError:
+                if is_last:
+                    raise
+                listed = self._listed(path)
+        raise AssertionError
+
+    def _read(self, path: str, listed: Sequence[str], before: PackedVideos) -> tuple[PackedVideos, set[str]]:
+        """The packed videos, and names of parts that are not complete."""
         folder = f"{path}/{PACKS}/{INDEX}"
         with report_unreachable(f"{self._location}/{path}"):
             names = [name for name in listed if not name.startswith(METADATA) and not name.endswith(".partial")]
-            contents = read_keys(self._tree.store, [f"{folder}/{name}/{METADATA}" for name in names])
+            *contents, own = read_keys(
+                self._tree.store, [*(f"{folder}/{name}/{METADATA}" for name in names), f"{folder}/{METADATA}"]
+            )
             whole = {name: content for name, content in zip(names, contents, strict=True) if content is not None}
             heads = {name: self._checked(path, name, PartHead.parse, content) for name, content in whole.items()}
             replaced = {name for head in heads.values() for name in head.replaces}
-            heads = {name: head for name, head in heads.items() if name not in replaced}
+            for name in _parts_in(own):
+                if name not in whole and name not in replaced:
+                    raise self._damaged(path, name, FileNotFoundError("it is missing"), _LostPartError)
+            heads, begun = {name: head for name, head in heads.items() if name not in replaced}, {*names} - {*whole}
+            if list(heads) == list(before.parts):
+                return before, begun
             new = [name for name in heads if name not in before.parts]
             keys = [f"{folder}/{name}/{key}" for name in new for key in heads[name].files()]
             contents_of = dict(zip(keys, read_keys(self._tree.store, keys), strict=True))
@@ -184,7 +214,7 @@ class Packs:
             parts[name] = self._checked(
                 path, name, partial(IndexPart, head, partial(self._damaged, path, name)), contents
             )
-        return PackedVideos({name: parts[name] for name in heads})
+        return PackedVideos({name: parts[name] for name in heads}), begun
 
     def _checked(self, path: str, part: str, parse: Callable[[Any], Any], content: Any) -> Any:
         """What a part of an index holds; turns errors in it into a DamagedIndexError."""
@@ -195,11 +225,14 @@ class Packs:
                 raise
             raise self._damaged(path, part, error) from error
 
-    def _damaged(self, path: str, part: str, error: Exception) -> DamagedIndexError:
+    def _damaged(
+        self, path: str, part: str, error: Exception, kind: type[DamagedIndexError] = DamagedIndexError
+    ) -> DamagedIndexError:
         part_path = f"{path}/{PACKS}/{INDEX}/{part}"
-        return DamagedIndexError(
+        return kind(
             f"The index of packed videos {self._location}/{part_path} is damaged ({first_line(error)}). "
-            f"Run `abaw store repair {quote(self._location)}` and the same `abaw extract` again.",
+            "Restore it if there is a copy, or run "
+            f"`abaw store repair {quote(self._location)}` and the same `abaw extract` again.",
             part_path,
         )
 
@@ -235,6 +268,29 @@ class Packs:
         # two that remove videos at once, of different parts of an extraction, have different names
         name = f"{max(numbers, default=0) + 1:08}-{zlib.crc32(head):08x}"
         write_keys(store, f"{folder}/{INDEX}/{name}", files, last={METADATA: head}, clear=True)
+        self._name_parts(path, list(self.look(path).parts))
+
+    def _name_parts(self, path: str, names: Sequence[str]) -> None:
+        """Note which parts must be there."""
+        folder = f"{path}/{PACKS}/{INDEX}"
+        if _parts_in(read_key(self._tree.store, f"{folder}/{METADATA}")) != list(names):
+            write_keys(self._tree.store, folder, {METADATA: group_metadata({PARTS: list(names)})})
+
+    def forget(self, path: str, names: Collection[str]) -> None:
+        """Let parts of an index, which are damaged or lost, count no more."""
+        named = _parts_in(read_key(self._tree.store, f"{path}/{PACKS}/{INDEX}/{METADATA}"))
+        self._name_parts(path, [name for name in named if name not in names])
+
+    def lost_index(self, path: str) -> str:
+        """A sentence if there are arrays of packed videos, but no index, nor videos that a killed process was packing; else empty."""
+        folder = f"{path}/{PACKS}"
+        has_index = read_key(self._tree.store, f"{folder}/{INDEX}/{METADATA}") is not None
+        if has_index or not self.arrays(path) or self._tree.names(path) or self.look(path):
+            return ""
+        return (
+            f"The index of the packed videos in {self._location}/{folder} is missing. Restore {INDEX}/ in it if there is a copy, "
+            f"or delete {self._location}/{folder} and run the same `abaw extract` again."
+        )
 
     def remove(self, path: str, names: Collection[str]) -> None:
         """Let videos of a group count no more, as far as they are packed."""
@@ -262,6 +318,7 @@ class Packs:
     def sweep_index(self, path: str) -> None:
         """Delete parts that were replaced, or that a killed process began."""
         packed = self.look(path)
+        self._name_parts(path, list(packed.parts))
         for name in set(self._listed(path)) - packed.parts.keys() - {METADATA}:
             delete_nodes(self._tree.store, [f"{path}/{PACKS}/{INDEX}/{name}"])
 
@@ -288,3 +345,9 @@ class Packs:
             delete_key(self._tree.store, key)
         else:
             delete_nodes(self._tree.store, [key])
+
+
+def _parts_in(metadata: bytes | None) -> list[str]:
+    """Names of the parts that must be there, from the `zarr.json` of an index; none in stores of older versions."""
+    names = group_attrs(metadata or b"").get(PARTS)
+    return [name for name in names if PART_NAME.fullmatch(str(name))] if isinstance(names, list) else []

@@ -296,6 +296,38 @@ def test_a_damaged_index(packed: Path, file: str) -> None:
     assert verify_store(store, Silent()) == []
 
 
+@pytest.mark.parametrize("lost", ["index", "index/0*", "index/0*/zarr.json"])
+def test_videos_whose_index_is_lost_are_neither_forgotten_nor_deleted(packed: Path, lost: str) -> None:
+    path, before = packed, view(packed)
+    packs, copy = path / "features/f/.packs", path.parent / "copy"
+    shutil.copytree(packs, copy)
+    gone = max(packs.glob(lost))
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    (problem,) = verify_store(FeatureStore.open(path), Silent())
+    assert "missing" in problem.sentence and (problem.path == "") == (lost == "index")
+    if lost == "index":
+        assert pack(path).damaged == [problem.sentence]
+    else:
+        with pytest.raises(StoreError, match=r"is damaged \(it is missing\)\. Restore it if there is a copy"):
+            pack(path)
+    shutil.copytree(copy, packs, dirs_exist_ok=True)
+    assert view(path) == before
+    assert verify_store(FeatureStore.open(path), Silent()) == []
+
+
+def test_a_part_that_was_begun_when_a_reader_looked_counts_once_it_is_complete(packed: Path) -> None:
+    index = packed / "features/f/.packs/index"
+    (index / "zarr.json").unlink()
+    heads = {file: file.read_bytes() for file in index.glob("0*/zarr.json")}
+    for file in heads:
+        file.unlink()
+    reader = FeatureStore.open(packed)
+    assert len(reader.videos("f")) == 0
+    for file, content in heads.items():
+        file.write_bytes(content)
+    assert len(reader.videos("f")) == N_VIDEOS and reader.read("f", "v05").values.shape == (350, 3)
+
+
 def test_an_index_from_elsewhere_cannot_lead_out_of_the_store(packed: Path) -> None:
     path, store = packed, FeatureStore.create(packed)
     for name in ("../x", "a/b", ".x", "__x", "", "a\nb"):
@@ -307,7 +339,9 @@ def test_an_index_from_elsewhere_cannot_lead_out_of_the_store(packed: Path) -> N
         with pytest.raises(StoreError, match="name of a video is invalid"):
             store.videos("f")
         shutil.rmtree(part)
-    assert len(store.videos("f")) == N_VIDEOS
+    own = path / "features/f/.packs/index/zarr.json"
+    own.write_text(own.read_text().replace('"parts": [', '"parts": ["../../../../..", 3, '))
+    assert len(FeatureStore.open(path).videos("f")) == N_VIDEOS
 
 
 def test_parts_of_the_index_are_merged(tmp_path: Path) -> None:
