@@ -10,7 +10,7 @@ import logging
 import sys
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from threading import RLock
 from traceback import walk_tb
@@ -155,10 +155,17 @@ def _installed(group: str, path: tuple[str, ...]) -> tuple[tuple[EntryPoint, str
     for entry in entry_points(group=group):
         distribution = entry.dist
         if id(distribution) not in sources:
-            known = distribution.metadata if distribution else None
-            sources[id(distribution)] = f"{known['Name']} {known['Version']}" if known else "an unknown distribution"
+            sources[id(distribution)] = _source_of(distribution)
         entries.append((entry, sources[id(distribution)]))
     return tuple(entries)
+
+
+def _source_of(distribution: Distribution | None) -> str:
+    """Distribution and version; metadata may lack either."""
+    known = distribution.metadata if distribution else None
+    if known is None or "Name" not in known:
+        return "an unknown distribution"
+    return f"{known['Name']} {known['Version']}" if "Version" in known else known["Name"]
 
 
 def _listed_in_checkout(group: str) -> list[tuple[EntryPoint, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from abaw.core.devices import pick_device
-from abaw.core.errors import UsageError
+from abaw.core.errors import UsageError, did_you_mean
 from abaw.core.plugins import load_named, load_object
 from abaw.extract.faces.detections import FaceDetector
 
@@ -58,7 +58,7 @@ def _find_class(name: str) -> Any:
     module, _, class_name = name.partition(":")
     if not module or not class_name:
         raise UsageError(
-            f"No detector {name!r}. Choose {', '.join(plugins)}, or give MODULE:CLASS of your own or a FILE.onnx."
+            f"No detector {name!r}. {did_you_mean(name, list(plugins))}Choose {', '.join(plugins)}, or give MODULE:CLASS of your own or a FILE.onnx."
         )
     return load_object(name)
 

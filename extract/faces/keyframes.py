@@ -5,7 +5,7 @@ landmarks from the refinement: its input moves smoothly, so that landmarks jitte
 in every frame. Where two key frames do not show the same faces, or refinement loses one, the frames are detected in full.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -75,12 +75,18 @@ def _detect_all(chunks: Iterable[list[Picture]], detector: FaceDetector) -> Iter
 
 def _check(detections: list[Detections], n_pictures: int, detector: FaceDetector) -> None:
     """Raise a UsageError if a detector, which may come from anyone, returned something invalid."""
-    fits = len(detections) == n_pictures and all(
-        [np.shape(values) for values in (one.boxes, one.scores, one.landmarks)] == [(n, 4), (n,), (n, N_LANDMARKS, 2)]
-        and np.isfinite(one.landmarks).all()
-        and np.isfinite(one.boxes).all()
-        for one in detections
-        for n in [len(one.boxes)]
+    is_list = isinstance(detections, Sequence) and all(isinstance(one, Detections) for one in detections)
+    fits = (
+        is_list
+        and len(detections) == n_pictures
+        and all(
+            [np.shape(values) for values in (one.boxes, one.scores, one.landmarks)]
+            == [(n, 4), (n,), (n, N_LANDMARKS, 2)]
+            and np.isfinite(one.landmarks).all()
+            and np.isfinite(one.boxes).all()
+            for one in detections
+            for n in [len(one.boxes)]
+        )
     )
     if not fits:
         raise UsageError(

@@ -64,6 +64,15 @@ def test_each_broken_plugin_is_one_warning_that_names_its_distribution(folder, c
     ]
 
 
+def test_a_distribution_without_a_version_or_name_is_named_as_far_as_it_can(folder, caplog):
+    for name, content in (("sour", "Name: sour"), ("nameless", "Version: 1")):
+        write_distribution(folder, name, "0", {GROUP: {name: "bad_fruit:APPLE"}}, FRUIT)
+        (folder / f"{name}-0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\n{content}\n")
+    load_group(GROUP, str)
+    assert "Plug-in sour (abaw.fruit) of sour is left out" in caplog.text
+    assert "Plug-in nameless (abaw.fruit) of an unknown distribution is left out" in caplog.text
+
+
 def test_a_name_that_is_taken_is_left_out_and_named(folder, caplog):
     write_fruit(folder)
     found = load_named(GROUP, str)

@@ -325,6 +325,10 @@ class Middle:
 class Wrong(Middle):
     def detect(self, images):
         return [Detections(np.zeros((1, 4)), np.zeros(1), np.zeros((1, 3, 2)))] * len(images)
+
+class Listing(Middle):
+    def detect(self, images):
+        return [[0, 0, 10, 10]] * len(images)
 """
 
 
@@ -384,6 +388,7 @@ def test_detectors_of_other_people(tmp_path, film, monkeypatch, talking, run_cli
     assert [row["left_eye_x"] for row in faces_of(tmp_path / "data", "a")] == ["280.00"] * 3
     for options, words in (
         (("--detector", "their_faces:Wrong"), "Wrong.detect must return Detections"),
+        (("--detector", "their_faces:Listing"), "Listing.detect must return Detections"),
         (("--detector", "their_faces:Middle", "--every", 2), "--every can only be 1"),
     ):
         done = run_cli("prepare", source, "--data", tmp_path / "other", *options)

@@ -413,6 +413,9 @@ def test_labels_that_are_not_there_are_said(split_store: FeatureStore, tmp_path:
     empty = new_store(tmp_path / "s.zarr", {})
     with pytest.raises(UsageError, match="has no labels, not of va"):
         select_labels(empty, VA, "train", fold)
+    empty.write_labels("va", "a", "val", np.full((3, 2), VA.invalid, dtype=np.float32))
+    with pytest.raises(UsageError, match="No label of va is annotated in the 1 videos of val in .*--fold 1/5"):
+        select_labels(empty, VA, "val")
 
 
 def test_too_many_folds_are_refused(split_store: FeatureStore) -> None:

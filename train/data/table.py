@@ -137,7 +137,7 @@ def select_labels(
         synthetic: add the videos of the synthetic split.
 
     Raises:
-        UsageError: the split is empty; the message says what the store has.
+        UsageError: the split is empty, or none of its labels is annotated; the message says what the store has.
     """
     stored = task.selected_from or task
     labels = store.labels(stored.name)
@@ -149,6 +149,11 @@ def select_labels(
     selected = take_split(labels, task, split, fold)
     if not selected:
         raise UsageError(_no_labels(store, task, split))
+    if split != "train" and not any(task.valid(labels.rows).any() for labels in selected.values()):
+        raise UsageError(
+            f"No label of {task.name} is annotated in the {len(selected)} videos of {split} in {store.path}, so there is nothing "
+            "to score. Choose another --split, or train on folds with --fold 1/5."
+        )
     if synthetic and not clips:
         raise UsageError(
             f"{store.path} has no synthetic {task.name} clips to mix in. Create some with `abaw synth` and run "
