@@ -151,8 +151,8 @@ def select_labels(
         raise UsageError(_no_labels(store, task, split))
     if split != "train" and not any(task.valid(labels.rows).any() for labels in selected.values()):
         raise UsageError(
-            f"No label of {task.name} is annotated in the {len(selected)} videos of {split} in {store.path}, so there is nothing "
-            "to score. Choose another --split, or train on folds with --fold 1/5."
+            f"None of the {task.name} labels of {split} in {store.path} is annotated, so there is nothing to score. Choose "
+            "another --split, or train on folds with --fold 1/5."
         )
     if synthetic and not clips:
         raise UsageError(
