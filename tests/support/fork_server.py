@@ -42,6 +42,7 @@ MODULES = (
     *("abaw.cli", "abaw.commands.extract", "abaw.commands.train", "abaw.extract.cluster.driver"),
     *("abaw.extract.cluster.cluster", "abaw.extract.cluster.worker", "abaw.backbones.vision.hog"),
     *("abaw.train.train_runs", "abaw.train.new_run", "abaw.evaluate.trained", "torch.utils.tensorboard"),
+    "torch._dynamo",  # which the first optimizer loads
     *("distributed.cli.dask_scheduler", "distributed.cli.dask_worker", "dask.__main__"),
 )
 
