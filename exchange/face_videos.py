@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,7 +202,7 @@ def describe_other_tables(source: Path) -> str:
     """A sentence on a table in a folder that is not taken for one of faces; empty without one."""
     for path in sorted(source.glob(f"*{TABLE_SUFFIX}*")) if source.is_dir() else []:
         if path.name.endswith(f"{TABLE_SUFFIX}.gz"):
-            return f" {path.name} is compressed. Unpack it: gunzip {path.name}"
+            return f" {path.name} is compressed. Unpack it: gunzip {quote(str(path))}"
         if path.suffix != TABLE_SUFFIX:
             continue
         try:

@@ -150,7 +150,7 @@ def test_columns_that_are_not_known_are_named_with_what_is_near(tmp_path: Path) 
         ("a.csv", "timestamp;success;AU01_r", "a.csv has 'AU01_r', but no number of the frame. Add a column frame"),
         ("a.csv", "Frame,AU01_r", "Call its column 'Frame' frame."),
         ("a.csv", "frame|success|AU01_r", "'frame|success|AU01_r'; separate columns by commas, semicolons or tabs"),
-        ("a.csv.gz", "", "a.csv.gz is compressed. Unpack it: gunzip a.csv.gz"),
+        ("a.csv.gz", "", f"a.csv.gz is compressed. Unpack it: gunzip {tmp_path}"),
     ):
         (tmp_path / "a.csv").unlink(missing_ok=True)
         (tmp_path / name).write_text(f"{header}\n0,1,1\n")
