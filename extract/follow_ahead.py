@@ -11,10 +11,12 @@ import torch
 
 from abaw.backbones.extractor import Backbone
 from abaw.core.errors import UsageError
+from abaw.core.heaps import share_heaps
 from abaw.core.system_errors import in_words
 from abaw.datasets.frames import FrameSource
 from abaw.extract.faces.followed_videos import FollowedFrames, Follower, read_in_pieces
 from abaw.extract.reader import DecodedFrames
+from abaw.media.pictures import OutOfOrderError
 
 PICTURES_PER_PIECE = 32
 PIECES_AHEAD = 4
@@ -51,12 +53,14 @@ class FollowedPart(DecodedFrames):
         qualities: of the crops, see `FollowedFace.quality`.
         ended: the follower that has read the video to its end.
         failure: why the video could not be read.
+        begins_again: all parts of the video before this one are void.
     """
 
     n_pictures: int = 0
     ended: Follower | None = None
     failure: str = ""
     qualities: tuple[float, ...] = ()
+    begins_again: bool = False
 
 
 @dataclass
@@ -92,6 +96,7 @@ def follow_ahead(sources: Iterable[FrameSource]) -> Generator[FollowedPart, None
 
     Errors of single videos are among the parts; others are raised.
     """
+    share_heaps()
     shared = _Shared(iter(sources))
     n_threads = max(1, min(MOST_VIDEOS, (cpu_count() or 1) // CORES_PER_VIDEO))
     threads = [threading.Thread(target=_follow_all, args=(shared,), daemon=True) for _ in range(n_threads)]
@@ -129,21 +134,30 @@ def _follow(source: FrameSource, shared: _Shared) -> bool:
     """Hand over the faces of a video; False if nobody wants more."""
     assert isinstance(source, FollowedFrames), "sources of this extraction are videos"
     try:
-        follower, tracks = source.follower(), dict[int, FollowedTrack]()
-        for piece in read_in_pieces(follower, PICTURES_PER_PIECE):
-            if not shared.put(_part(source, n_pictures=piece.n_pictures)):
-                return False
-            for number, (rows, faces) in piece.faces.items():
-                track = tracks.setdefault(number, FollowedTrack(source, number))
-                crops = [face.crop for face in faces]
-                part = FollowedPart(track, np.array(rows, dtype=np.int64), crops, [])
-                if not shared.put(replace(part, qualities=tuple(face.quality() for face in faces))):
-                    return False
-        return shared.put(_part(source, ended=follower))
+        try:
+            return _follow_once(source, shared)
+        except OutOfOrderError:  # people depend on the times, which are known now
+            source = replace(source)
+            return shared.put(replace(_part(source), begins_again=True)) and _follow_once(source, shared)
     except (UsageError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise  # every video would fail
     except Exception as error:  # FFmpeg and torch raise many types; one video must not cost the others
         return shared.put(_part(source, failure=in_words(error)))
+
+
+def _follow_once(source: FollowedFrames, shared: _Shared) -> bool:
+    """Hand over the faces of a video; False if nobody wants more; raises like `read_pictures`."""
+    follower, tracks = source.follower(), dict[int, FollowedTrack]()
+    for piece in read_in_pieces(follower, PICTURES_PER_PIECE):
+        if not shared.put(_part(source, n_pictures=piece.n_pictures)):
+            return False
+        for number, (rows, faces) in piece.faces.items():
+            track = tracks.setdefault(number, FollowedTrack(source, number))
+            crops = [face.crop for face in faces]
+            part = FollowedPart(track, np.array(rows, dtype=np.int64), crops, [])
+            if not shared.put(replace(part, qualities=tuple(face.quality() for face in faces))):
+                return False
+    return shared.put(_part(source, ended=follower))
 
 
 def _part(

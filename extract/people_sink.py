@@ -1,6 +1,7 @@
 """Writing the features of people who have names only once their video was read to its end."""
 
 import tempfile
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -21,6 +22,7 @@ from abaw.store import FeatureStore
 
 MEMORY_BYTES = 2**24  # of one feature of one video; more goes into a temporary file
 ROWS_AT_ONCE = 4096
+READ_TWICE = "its pictures are not in the order of their times, so it was read twice"
 
 
 @dataclass
@@ -31,23 +33,26 @@ class _Spool:
         source: the video.
         values: for each feature, (rows, *shape) float32 in the order of arrival.
         numbers, rows: of the faces, in that order.
-        qualities: for each part that was read, (faces, 3) number, row and quality.
+        qualities: number, row and quality of each face that was read, one after the other.
         cuts: see `FaceFollower.cuts`.
         n_expected: rows that will arrive; None before the end of the video.
         n_by_processor: see `Follower`.
+        is_second: the video is read for the second time, see `abaw.media.pictures.OutOfOrderError`.
     """
 
     source: FollowedFrames
     values: list[IO[bytes]]
     shapes: list[tuple[int, ...]] = field(default_factory=list)
-    numbers: list[NDArray[np.int64]] = field(default_factory=list)
-    rows: list[NDArray[np.int64]] = field(default_factory=list)
-    qualities: list[NDArray[np.float64]] = field(default_factory=list)
+    # not arrays of each part: small blocks that stay would leave holes between the pictures that pass through
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    qualities: array[float] = field(default_factory=lambda: array("d"))
     cuts: list[int] = field(default_factory=list)
     n_rows: int = 0
     n_expected: int | None = None
     names: dict[int, str] = field(default_factory=dict)
     n_by_processor: int = 0
+    is_second: bool = False
 
     def close(self) -> None:
         for file in self.values:
@@ -68,6 +73,9 @@ class PeopleSink(FeatureSink):
     def count(self, part: FollowedPart) -> None:
         """Note a part that was read, and the end of its video."""
         name = part.source.name
+        if part.begins_again:
+            self._summary.n_frames -= self._n_sent.pop(name, 0)
+            self._do(part.source, self._begin_again)
         self._n_sent[name] = self._n_sent.get(name, 0) + len(part.rows)
         if isinstance(part.source, FollowedTrack):
             numbers = np.full(len(part.rows), part.source.number)
@@ -91,14 +99,21 @@ class PeopleSink(FeatureSink):
         ]
         self._spools[source.name] = _Spool(source, files)
 
+    def _begin_again(self, source: FrameSource) -> None:
+        self._spools[source.name].close()
+        self._open(source)
+        self._spools[source.name].is_second = True
+
     def _write(self, source: FrameOrigin, rows: NDArray, values: list[NDArray]) -> None:
         assert isinstance(source, FollowedTrack), "each part of a batch is of one face"
         spool = self._spools[source.name]
+        if source.source is not spool.source:  # of a reading that is void
+            return
         for file, feature_values in zip(spool.values, values, strict=True):
             file.write(np.ascontiguousarray(feature_values, dtype=np.float32).data)
         spool.shapes = [feature_values.shape[1:] for feature_values in values]
-        spool.numbers.append(np.full(len(rows), source.number))
-        spool.rows.append(np.asarray(rows))
+        spool.numbers.extend([source.number] * len(rows))
+        spool.rows.extend(rows.tolist())
         spool.n_rows += len(rows)
 
     def _fail_video(self, source: FrameOrigin, reason: str) -> None:
@@ -110,14 +125,15 @@ class PeopleSink(FeatureSink):
             spool.close()
 
     def _note_quality(self, source: FrameOrigin, qualities: NDArray[np.float64]) -> None:
-        self._spools[source.name].qualities.append(qualities)
+        self._spools[source.name].qualities.extend(qualities.ravel().tolist())
 
     def _end(self, source: FrameOrigin, follower: Follower, n_expected: int) -> None:
         spool = self._spools[source.name]
         spool.cuts = follower.cuts
         spool.names, spool.n_expected = follower.names(source.name), n_expected
         spool.n_by_processor = follower.n_by_processor
-        self._summary.warnings += [f"{source.name}: {note}" for note in follower.notes]
+        notes = [READ_TWICE] if spool.is_second else []
+        self._summary.warnings += [f"{source.name}: {note}" for note in [*notes, *follower.notes]]
 
     def _finish_if_ready(self, video: str) -> None:
         spool = self._spools.get(video)
@@ -136,7 +152,8 @@ class PeopleSink(FeatureSink):
         attrs |= {"content": content} if content else {}
         attrs |= {"cuts": [number + 1 for number in spool.cuts]} if spool.cuts else {}
         attrs |= {"by_processor": spool.n_by_processor} if spool.n_by_processor else {}
-        numbers, rows = (np.concatenate([*parts, np.zeros(0, np.int64)]) for parts in (spool.numbers, spool.rows))
+        attrs |= {"read_twice": True} if spool.is_second else {}
+        numbers, rows = np.array(spool.numbers, dtype=np.int64), np.array(spool.rows, dtype=np.int64)
         owners = np.array([names.index(spool.names[n]) if n in spool.names else -1 for n in numbers.tolist()], np.int64)
         # a video without faces is stored without a row, so that it is not read again
         gone = {
@@ -168,7 +185,7 @@ class PeopleSink(FeatureSink):
 
 def _quality_of(person: str, spool: _Spool, n_frames: int) -> NDArray[np.float32] | None:
     """(frames,) the quality of a person's crops, 0 where there is none; None for whole pictures."""
-    numbers, rows, qualities = np.concatenate([*spool.qualities, np.zeros((0, 3))]).T
+    numbers, rows, qualities = np.array(spool.qualities, dtype=np.float64).reshape(-1, 3).T
     own = np.isin(numbers, [number for number, name in spool.names.items() if name == person])
     if not own.any() or np.isnan(qualities[own]).any():
         return None

@@ -1,5 +1,6 @@
 """The pictures of a video file, in the order of its decoder."""
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -98,7 +99,7 @@ class PictureDecoder:
         stream.codec_context.options = options | ({"skip_loop_filter": "all"} if times_alone else {})
         self.n_frames = self.n_broken = self.n_packets = 0
         self.broken_after: list[int] = []
-        self.due: list[int] = []
+        self.due: array[int] = array("q")
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """The pictures.

@@ -2,7 +2,7 @@
 
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -54,14 +54,14 @@ class Decoding:
 
     kind: str
     codec: str
-    times: list[int | None]
+    times: Sequence[int | None]
     base: Fraction
     nominal: Fraction
     stated: int
     n_stated: int
     n_broken: int
     broken_after: list[int]
-    due: list[int]
+    due: Sequence[int]
     heard_s: NDArray[np.float64]
     end_s: float | None
     n_cut: int

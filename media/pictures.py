@@ -26,6 +26,10 @@ SHORTER_SIDE_PX = 336
 SLACK_S = 1e-3  # Matroska and others round times to milliseconds: a picture counts as shown that much before its time
 
 
+class OutOfOrderError(DataError):
+    """Pictures of a file were read with times that turned out to be wrong. The right ones are known now: read it again."""
+
+
 class Picture(NamedTuple):
     """A decoded frame: its number in the file from 0, when it is shown, and (height, width, 3) uint8 RGB."""
 
@@ -65,6 +69,7 @@ def read_pictures(
 
     Raises:
         DataError: not one frame can be decoded.
+        OutOfOrderError: pictures that were read have other times; a second reading has the right ones.
     """
     for shown in _decoded(file, n_threads, notes):
         if indices is None or shown.number in indices:
@@ -160,11 +165,13 @@ def _continued(stamps: Stamps, decoder: TimedDecoder, file: Path) -> NDArray[np.
     """The times of all pictures, of which all but the last one that was decoded are in use already.
 
     Raises:
-        DataError: those were others.
+        OutOfOrderError: those were others.
     """
     n_used = len(decoder.times) - 1
     if stamps.shown[:n_used].tolist() != decoder.times[:n_used]:
-        raise DataError(f"Pictures in {file} are out of order; their times are known now. Run the same command again.")
+        raise OutOfOrderError(
+            f"Pictures in {file} are out of order; their times are known now. Run the same command again."
+        )
     return stamps.times_s()
 
 

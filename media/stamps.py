@@ -21,7 +21,7 @@ from abaw.media.decoder import open_media
 from abaw.media.picture_times import Decoding, decode_times, find_lost, how_it_ends, in_order
 
 SAME_RATE = 1e-4  # relative difference of equal rates, apart from the rounding of times
-MOST_RECENT = 1024
+MOST_RECENT, MOST_PICTURES = 1024, 2**22  # a picture takes eight bytes
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,9 @@ def _find(key: str) -> Stamps | None:
 def _remember(key: str, stamps: Stamps) -> None:
     with _guard:
         _recent[key] = stamps
-        while len(_recent) > MOST_RECENT:
-            _recent.popitem(last=False)
+        n_pictures = sum(len(one.shown) for one in _recent.values())
+        while len(_recent) > MOST_RECENT or (n_pictures > MOST_PICTURES and len(_recent) > 1):
+            n_pictures -= len(_recent.popitem(last=False)[1].shown)
 
 
 def _as_arrays(stamps: Stamps) -> dict[str, NDArray]:

@@ -189,6 +189,16 @@ def test_training_heads_needs_no_libraries_of_pictures():
     assert len(seen) > 50, "else this test saw too little"
 
 
+def test_extraction_loads_no_libraries_that_load_compilers():
+    """They are imported by the functions that need them, see `abaw.extract.faces.suppression`."""
+    for name in FILES:
+        if is_in(name, "extract"):
+            at_once = ast.Module(
+                [one for one in trees()[name].body if isinstance(one, ast.Import | ast.ImportFrom)], []
+            )
+            assert not packages_imported(at_once) & {"timm", "torchvision", "transformers"}, name
+
+
 def runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     """Imports anywhere in a module but under `if TYPE_CHECKING`."""
     for node in ast.iter_child_nodes(tree):

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from abaw.extract.faces.area_means import AddedAreas, AreaMeans, SummedAreas
 from abaw.extract.faces.detections import N_LANDMARKS, Detections
@@ -25,6 +24,7 @@ from abaw.extract.faces.networks import (
     refine_network,
     run,
 )
+from abaw.extract.faces.suppression import kept_in_groups
 
 THRESHOLDS = (0.6, 0.7, 0.7)  # minimum probability of a face in the three networks
 PYRAMID_FACTOR = 0.709  # the area halves from one scale to the next
@@ -85,7 +85,7 @@ class Mtcnn:
         owners, boxes = self._proposed(pixels)
         offsets, scores = self._refined(pixels, owners, boxes)
         rows = torch.nonzero(scores > THRESHOLDS[1])[:, 0]
-        rows = rows[batched_nms(boxes[rows], scores[rows], owners[rows], 0.7)]
+        rows = rows[kept_in_groups(boxes[rows], scores[rows], owners[rows], 0.7)]
         return self._last_stage(pixels, owners[rows], _moved(boxes[rows], offsets[rows]))
 
     def _proposed(self, pixels: AreaMeans) -> tuple[Tensor, Tensor]:
@@ -96,12 +96,12 @@ class Mtcnn:
             size = int(height * scale + 1), int(width * scale + 1)
             offsets, probabilities = run(self._proposal, pixels.resized(*size))
             owners, cells, scores, boxes = _cells(offsets, probabilities, scale)
-            rows = batched_nms(cells, scores, owners, 0.5)
+            rows = kept_in_groups(cells, scores, owners, 0.5)
             parts.append((owners[rows], cells[rows], scores[rows], boxes[rows]))
         if not parts:  # the pictures are smaller than the smallest face
             return torch.zeros(0, dtype=torch.int64, device=self._device), torch.zeros(0, 4, device=self._device)
         owners, cells, scores, offsets = (torch.cat([part[number] for part in parts]) for number in range(4))
-        rows = batched_nms(cells, scores, owners, 0.7)
+        rows = kept_in_groups(cells, scores, owners, 0.7)
         sides = (cells[rows, 2:] - cells[rows, :2]).repeat(1, 2)
         return owners[rows], _squares(cells[rows] + offsets[rows] * sides)
 

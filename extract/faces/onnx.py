@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from torchvision.ops import nms
 
 from abaw.core.errors import CheckpointError, UsageError, first_line
 from abaw.extract.faces.detections import N_LANDMARKS, Detections
+from abaw.extract.faces.suppression import kept_boxes
 
 STRIDES_PX = (8, 16, 32)
 SIDE_PX = 640  # of an input of open size, for families that use one size for all pictures
@@ -113,7 +113,7 @@ class DetectorFamily:
             landmarks = points[rows].reshape(-1, N_LANDMARKS, 2) + cells[:, None]
             parts.append((self._corners(cells, boxes[rows]) * stride, scores[rows], landmarks * stride))
         faces = Detections(*(np.concatenate(values).astype(np.float32) for values in zip(*parts, strict=True)))
-        unique = nms(torch.from_numpy(faces.boxes), torch.from_numpy(faces.scores), self.most_overlap)
+        unique = kept_boxes(torch.from_numpy(faces.boxes), torch.from_numpy(faces.scores), self.most_overlap)
         return faces.select(unique.numpy())
 
     def _corners(self, cells: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
