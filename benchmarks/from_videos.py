@@ -3,6 +3,7 @@
 python -m benchmarks.from_videos [VIDEO]
 """
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import av
 import numpy as np
 import torch
 
+from abaw.backbones.spec import ImageInput
 from abaw.core.progress import Silent
 from abaw.extract.extraction import extract
 from abaw.extract.faces.detector import create_detector
@@ -29,12 +31,15 @@ from benchmarks.measure import Report, Requirement, in_turns, median_ratio
 NETWORKS = {"fer": False, "vit-tiny-mean": True}  # untrained, where weights would have to be downloaded
 ROUNDS = 3
 MEMORY = {"1 video of 1,800 frames": (1, 25), "50 videos of 72 frames": (50, 1), "1 video of 7,200 frames": (1, 100)}
+LENGTHS = {"1 minute": 1800, "20 minutes": 36_000, "2 hours": 216_000}  # frames of whole pictures
+SMALL, GROUP = (64, 48), 30  # pixels, and frames of a group of pictures
 METHOD = [
     "One video of one face in the page cache, 640x360, 72 frames, unless another is named; the clock of the file is known, "
     "as it is after the first reading; on the processor, float32.",
     "The two parts run as two threads at the same time: decoding, detecting and following; and the network alone on as many "
     "ready batches. `prepare` then `extract` write JPEG crops in between.",
-    "Memory is the highest of a new process each, with `fer`.",
+    "Memory is the highest of a new process each, with `fer`; of hours, with `--faces whole`, pictures of 64x48 and a network "
+    "that takes their means. Commands are new processes each, and count by their processor time.",
 ]
 PEAK = """
 import sys
@@ -44,7 +49,8 @@ from abaw.extract.extraction import extract
 from abaw.extract.request import ExtractOptions
 from benchmarks.measure import peak_kib
 
-options = ExtractOptions(Path(sys.argv[1]), Path(sys.argv[2]), ("fer",), device="cpu", precision="fp32", faces="track")
+data, store, backbone, faces = sys.argv[1:]
+options = ExtractOptions(Path(data), Path(store), (backbone,), device="cpu", precision="fp32", faces=faces)
 summary = extract(options, Silent())
 assert summary.ok, summary
 print(peak_kib())
@@ -154,6 +160,86 @@ def repeated(video: Path, file: Path, n_times: int) -> None:
         container.mux(stream.encode(None))
 
 
+def peak_mib(data: Path, store: Path, backbone: str, faces: str) -> float:
+    """The highest memory of a process that extracts a folder of videos."""
+    command = [sys.executable, "-c", PEAK, str(data), str(store), backbone, faces]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(done.stdout.split()[-1]) / 1024
+
+
+class MeanColour(torch.nn.Module):
+    """A network that takes no time."""
+
+    shape = (3,)
+    image = ImageInput(112)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Means of (n, 3, 112, 112) images."""
+        return images.mean((2, 3))
+
+
+def long_video(file: Path, n_frames: int) -> None:
+    """A video that repeats one group of pictures; only the first is encoded."""
+    rng, group = np.random.default_rng(0), file.with_name("group.mkv")
+    with av.open(str(group), "w") as container:
+        stream = container.add_stream("libx264", rate=GROUP, options={"preset": "ultrafast", "g": str(GROUP)})
+        stream.width, stream.height, stream.pix_fmt = *SMALL, "yuv420p"
+        for _ in range(GROUP):
+            image = rng.integers(0, 255, (*SMALL[::-1], 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(group)) as source, av.open(str(file), "w") as container:
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for second in range(n_frames // GROUP):
+            for one in packets:
+                packet = av.Packet(bytes(one))
+                packet.pts = packet.dts = one.pts + second * 1000  # Matroska counts milliseconds
+                packet.is_keyframe, packet.time_base, packet.stream = one.is_keyframe, one.time_base, stream
+                container.mux(packet)
+    group.unlink()
+
+
+def hours(root: Path, report: Report) -> None:
+    """The highest memory of processes with videos of a minute up to two hours."""
+    peaks = []
+    for name, n_frames in LENGTHS.items():
+        folder = root / f"hours-{n_frames}"
+        folder.mkdir()
+        long_video(folder / "long.mkv", n_frames)
+        network = "benchmarks.from_videos:MeanColour"
+        peaks.append(peak_mib(folder, root / f"hours-{n_frames}.zarr", network, "whole"))
+        report.medians[f"memory, {name}, MiB"] = peaks[-1]
+    growth = max(peaks) - peaks[0]
+    report.requirements.append(
+        Requirement("memory grows from 1 minute to 2 hours by at most", growth, 100, "MiB", at_least=False)
+    )
+
+
+def processor_s(*arguments: object) -> float:
+    """Processor seconds of a command in a new process."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "abaw", *map(str, arguments)], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def commands(video: Path, root: Path, report: Report) -> None:
+    """Processor time of one command against that of two."""
+    places, device = Places(root), ("--device", "cpu")
+    ones, twos = [], []
+    for _ in range(ROUNDS):
+        data, extract_fer = places.new(), ("extract", "--backbone", "fer", *device)
+        ones.append(processor_s(*extract_fer, "--from", "videos", "--data", video.parent, "--store", places.new()))
+        twos.append(processor_s("prepare", video, "--data", data, *device))
+        twos[-1] += processor_s(*extract_fer, "--data", data, "--store", places.new())
+    places.sweep()
+    report.medians["fer, one command, processor s"] = float(np.median(ones))
+    report.medians["fer, two commands, processor s"] = float(np.median(twos))
+    ratio = float(np.median(np.divide(twos, ones)))
+    report.requirements.append(Requirement("fer: processor time of prepare and extract, as commands", ratio, 1.3))
+
+
 def memory(video: Path, root: Path, report: Report) -> None:
     """The highest memory of processes with more and longer videos."""
     peaks = []
@@ -162,9 +248,7 @@ def memory(video: Path, root: Path, report: Report) -> None:
         folder.mkdir()
         for one in range(n_videos):
             repeated(video, folder / f"v{one}.mp4", n_times)
-        command = [sys.executable, "-c", PEAK, str(folder), str(root / f"store-{number}")]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        peaks.append(int(done.stdout.split()[-1]) / 1024)
+        peaks.append(peak_mib(folder, root / f"store-{number}", "fer", "track"))
         report.medians[f"memory, {name}, MiB"] = peaks[-1]
     growth = max(peaks) - peaks[0]
     report.requirements.append(Requirement("memory grows by at most", growth, 100, "MiB", at_least=False))
@@ -182,7 +266,9 @@ def main() -> None:
         for network in NETWORKS:
             speed(video, network, root, report)
         agreement(video, root, report)
+        commands(video, root, report)
         memory(video, root, report)
+        hours(root, report)
     report.publish()
 
 

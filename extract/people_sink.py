@@ -44,9 +44,9 @@ class _Spool:
     values: list[IO[bytes]]
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     # not arrays of each part: small blocks that stay would leave holes between the pictures that pass through
-    numbers: array[int] = field(default_factory=lambda: array("q"))
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    qualities: array[float] = field(default_factory=lambda: array("d"))
+    numbers: "array[int]" = field(default_factory=lambda: array("q"))
+    rows: "array[int]" = field(default_factory=lambda: array("q"))
+    qualities: "array[float]" = field(default_factory=lambda: array("d"))
     cuts: list[int] = field(default_factory=list)
     n_rows: int = 0
     n_expected: int | None = None
