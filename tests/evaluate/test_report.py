@@ -677,7 +677,7 @@ def test_only_runs_with_a_curve_are_in_the_legend_of_curves(run_cli: Callable[..
     assert [text.get_text() for text in legend.get_texts()] == ["both", *members]
 
 
-@pytest.mark.parametrize("name", ["mtl", "lsd", "vgaf"])
+@pytest.mark.parametrize("name", ["mtl", "vgaf"])
 @pytest.mark.filterwarnings("error")
 def test_figures_of_every_kind_of_task(tmp_path: Path, name: str) -> None:
     task = TASKS[name]
