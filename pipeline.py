@@ -943,6 +943,13 @@ def check_submit(predictor: "Predictor", sample: "AnySample", out: Path | None =
     check_fits(predictor.task, sample, out or default_out(sample))
 
 
+def being_trained(predictor: "Predictor") -> list[str]:
+    """A sentence for each run of a predictor that a process is training; see `abaw.evaluate.trained.being_trained`."""
+    from abaw.evaluate import trained
+
+    return trained.being_trained(predictor)
+
+
 def submit(
     predictor: "Predictor",
     store: "FeatureStore | None",

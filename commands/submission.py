@@ -83,6 +83,8 @@ def submit(
     pipeline.check_submit(predictor, rows, out)
     pipeline.check_forbidden(forbid, store=opened, predictor=predictor)
     console.show_device(device)
+    for sentence in pipeline.being_trained(predictor):
+        console.warn(sentence)
     with console.ConsoleReporter() as reporter:
         written = pipeline.submit(predictor, opened, rows, out, data, allow_missing, reporter)
     heading = "Videos without any feature got the mean output of the others:"

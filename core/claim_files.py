@@ -91,6 +91,12 @@ class Claim:
         names = [entry.name for entry in fields(cls) if entry.name in content]
         return cls(**{name: kinds.get(name, str)(content[name]) for name in names})
 
+    @classmethod
+    def living_on(cls, target: Path) -> "Claim | None":
+        """That of the living process that has claimed a target; None without one."""
+        claim = _parse(_read(_claim_file(target)) or b"")
+        return claim if claim is not None and _is_alive_now(claim) else None
+
     def describe(self) -> str:
         """The process, for a sentence."""
         command = f" (`{self.command}`)" if self.command else ""

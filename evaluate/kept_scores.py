@@ -35,10 +35,10 @@ def keep(evaluation: Evaluation, runs: Path, name: str, split: str, source: Path
         UsageError: the name is that of a run or ensemble, or of predictions of another task.
     """
     folder, task = runs / check_name(name, "folder"), evaluation.task
-    if is_taken(folder) and not (folder / KEPT).is_file():
-        raise UsageError(f"{folder} already exists and has no predictions of --keep. Choose another name.")
     runs.mkdir(parents=True, exist_ok=True)
     with claimed(folder):
+        if is_taken(folder) and not (folder / KEPT).is_file():
+            raise UsageError(f"{folder} already exists and has no predictions of --keep. Choose another name.")
         if (folder / KEPT).is_file() and (known := _read(folder)["task"]) != task.name:
             raise UsageError(
                 f"{folder} has predictions of task {known}, these are of {task.name}. Choose another name."

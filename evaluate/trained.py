@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from abaw.core.claim_files import Claim
 from abaw.core.errors import AbawError, UsageError
 from abaw.core.progress import Reporter, Silent, Ticker
 from abaw.core.tasks import Task
@@ -39,7 +40,7 @@ from abaw.train.data import folds
 from abaw.train.data.seen_videos import warn_of_seen
 from abaw.train.data.table import load_table, select_labels, unlabelled
 from abaw.train.finetune.finetune_config import FinetuneConfig
-from abaw.train.run_files import no_run
+from abaw.train.run_files import no_run, split_checkpoint
 from abaw.train.runs import Run, find_run, open_run
 
 if TYPE_CHECKING:
@@ -436,6 +437,17 @@ def open_predictor(folder: Path, device: str = "auto", raw: bool = False) -> Pre
     if (folder / ENSEMBLE).is_file():
         return OpenEnsemble.open(open_ensemble(folder), device, raw)
     return TrainedRun.open(open_run(folder), device, raw)
+
+
+def being_trained(predictor: Predictor) -> list[str]:
+    """A sentence for each of its runs that a process is training: what these predict is that of a moment."""
+    members = predictor.members if isinstance(predictor, OpenEnsemble) else (predictor,)
+    folders = [split_checkpoint(member.folder)[0] for member in members]
+    return [
+        f"{folder.name} is being trained by {claim.describe()}: its best epoch so far predicts. Predict again after that."
+        for folder in folders
+        if (claim := Claim.living_on(folder)) is not None
+    ]
 
 
 def find_predictor(

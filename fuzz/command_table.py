@@ -3,6 +3,7 @@
 import shutil
 import wave
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ EXPORT = ("store", "export", "--feature", "f", "--out")
 EVALUATED = ("store.zarr", "runs/a", "runs/b", "data")
 
 FINETUNE = ("finetune", "--task", "va", "--backbone", "tiny=timm/test_vit@32-mean", "--untrained", "--device", "cpu")
+DEMO = ("demo", "--size", "tiny", "--out", "demo", "--device", "cpu", "--dataset")
 
 COMMANDS: dict[str, WritingCommand] = {
     "prepare": WritingCommand(PREPARE, ("videos",)),
@@ -78,15 +80,28 @@ COMMANDS: dict[str, WritingCommand] = {
         ),
         ("videos",),
     ),
+    "extract-kept": WritingCommand(
+        (
+            *("extract", "--from", "videos", "--detector", DETECTOR, "--device", "cpu", "--data", "videos"),
+            *("--store", "new.zarr", "--backbone", "hog", "--keep-crops", "kept"),
+        ),
+        ("videos",),
+    ),
+    "extract-text": WritingCommand((*EXTRACT, "speech-timing", "--transcripts", "spoken"), ("crops", "spoken")),
     "import": WritingCommand(
         ("store", "import", "arrays", "--feature", "mine", "--fps", "25"), ("arrays", "store.zarr")
     ),
     "import-new": WritingCommand(
         ("store", "import", "arrays", "--feature", "mine", "--fps", "25", "--store", "new.zarr"), ("arrays", "data")
     ),
+    "import-faces": WritingCommand(
+        ("store", "import", "tables", "--feature", "aus", "--columns", "au", "--fps", "25"), ("tables", "store.zarr")
+    ),
     "export-h5": WritingCommand((*EXPORT, "f.h5"), ("store.zarr",)),
     "export-npy": WritingCommand((*EXPORT, "f", "--format", "npy"), ("store.zarr",)),
     "export-webdataset": WritingCommand((*EXPORT, "f", "--format", "webdataset"), ("store.zarr",)),
+    "export-parquet": WritingCommand((*EXPORT, "f.parquet", "--format", "parquet"), ("store.zarr",)),
+    "export-onnx": WritingCommand(("export", "h", "--out", "onnx"), ("runs/h", "data")),
     "repair": WritingCommand(("store", "repair", "damaged.zarr"), ("damaged.zarr",)),
     "pack": WritingCommand(("store", "pack", "store.zarr"), ("store.zarr",)),
     "pack-again": WritingCommand(("store", "pack", "packed.zarr"), ("packed.zarr",)),
@@ -115,6 +130,9 @@ COMMANDS: dict[str, WritingCommand] = {
         ("finetune", "--resume", "--run", "t"),
     ),
     "eval": WritingCommand(("eval", "a", "--csv", "rows.csv"), EVALUATED),
+    "eval-predictions": WritingCommand(
+        ("eval", "--predictions", "predicted", "--keep", "t"), ("store.zarr", "predicted")
+    ),
     "tune": WritingCommand(("tune", "a", "--smooth", "box:3", "--fit-on", "val"), EVALUATED),
     "tune-crossed": WritingCommand(("tune", "a"), EVALUATED),
     "ensemble": WritingCommand(("ensemble", "a", "b", "--run", "e"), EVALUATED),
@@ -126,15 +144,21 @@ COMMANDS: dict[str, WritingCommand] = {
     "predict-image": WritingCommand(("predict", "faces", "--device", "cpu"), ("faces",)),
     "predict-video": WritingCommand(("predict", "videos/one.mp4", "--device", "cpu"), ("videos",)),
     "run": WritingCommand(("run", "recipe.toml", "--device", "cpu"), ("recipe.toml", "data")),
-    "demo": WritingCommand(("demo", "--size", "tiny", "--out", "demo", "--device", "cpu"), ()),
+    "demo": WritingCommand((*DEMO, "aff-wild2"), ()),
+    "demo-lsd": WritingCommand((*DEMO, "lsd"), ()),
+    "demo-stills": WritingCommand((*DEMO, "stills"), ()),
 }
+if find_spec("onnxscript") is None:  # which not every machine has
+    del COMMANDS["export-onnx"]
 COSTLY = (  # few kills in a sample
     *("extract-network", "extract-sound", "extract-more", "eval", "ensemble", "ensemble-unnamed", "run", "report"),
     *("finetune", "train", "train-unnamed", "train-seeds", "train-init", "resume", "resume-from", "tune-crossed"),
     *("predict-image", "predict-video"),
 )
-READ_ONLY = ("data", "crops", "sounds", "arrays", "videos", "faces", "cutouts")  # inputs that no command changes
-SLOW = ("report-plots", "demo")  # take seconds
+READ_ONLY = (  # inputs that no command changes
+    *("data", "crops", "sounds", "arrays", "videos", "faces", "cutouts", "spoken", "tables", "predicted"),
+)
+SLOW = ("report-plots", "demo", "demo-lsd", "demo-stills", "export-onnx")  # take seconds
 
 
 def make_inputs(folder: Path, server: ForkServer) -> None:
@@ -155,6 +179,7 @@ def make_inputs(folder: Path, server: ForkServer) -> None:
         path = folder / "damaged.zarr" / chunk
         path.write_bytes(path.read_bytes()[:-3])
     _write_packed(folder)
+    _write_texts(folder)
     (folder / "sample.txt").write_text(
         "\n".join([TASKS["va"].submission.images, *(f"d/{n:05}.jpg," for n in (1, 2, 9))])
     )
@@ -170,6 +195,8 @@ def make_inputs(folder: Path, server: ForkServer) -> None:
         ("eval", "a"),
         ("eval", "b"),
     ]
+    if "export-onnx" in COMMANDS:
+        trained.append((*FINETUNE, "--run", "h", "--epochs", "1", "--set", "batch_size=4"))
     for words in trained:
         outcome = server.run(words, folder)
         assert outcome.exit_code == 0, outcome.errors
@@ -235,3 +262,19 @@ def _write_labels(data: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         rows = [f"{v:.3f},{a:.3f}" for v, a in rng.uniform(-1, 1, (4, 2))]
         file.write_text("\n".join([TASKS["va"].submission.videos, *rows]) + "\n")
+
+
+def _write_texts(folder: Path) -> None:
+    """Transcripts of the crops, tables of OpenFace, and predictions of the validation videos."""
+    rng = np.random.default_rng(3)
+    for name in ("spoken", "tables", "predicted"):
+        (folder / name).mkdir()
+    for video in ("v0", "v1"):
+        (folder / "spoken" / f"{video}.srt").write_text("1\n00:00:00,010 --> 00:00:00,100\nwell, yes\n")
+    for video in "abcd":
+        rows = [f"{frame},0,{frame / 25},.9,1,{rng.uniform(0, 5):.2f},1" for frame in range(1, N_FRAMES + 1)]
+        header = "frame,face_id,timestamp,confidence,success,AU01_r,AU01_c"
+        (folder / "tables" / f"{video}.csv").write_text("\n".join([header, *rows]))
+    for video in "cd":
+        rows = [f"{v:.3f},{a:.3f}" for v, a in rng.uniform(-1, 1, (N_FRAMES, 2))]
+        (folder / "predicted" / f"{video}.txt").write_text("\n".join([TASKS["va"].submission.videos, *rows]) + "\n")

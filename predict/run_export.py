@@ -13,7 +13,7 @@ from abaw import __version__
 from abaw.backbones.registry import get_spec, is_known
 from abaw.backbones.vision.preprocess import apply_view, prepare_images
 from abaw.backbones.vision.views import HFLIP
-from abaw.core.claim_files import claimed
+from abaw.core.claim_files import claimed, drop_dead_claim
 from abaw.core.errors import AbawError, UsageError
 from abaw.core.files import writing
 from abaw.core.names import without_view
@@ -100,6 +100,7 @@ def export_run(
     """
     check_packages()
     if out.exists():
+        drop_dead_claim(out)
         raise UsageError(f"{out} exists. Delete it, or choose another folder with --out.")
     reporter, exported = reporter or Silent(), Exported(out)
     out.parent.mkdir(parents=True, exist_ok=True)

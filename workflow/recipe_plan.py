@@ -8,6 +8,7 @@ from typing import Literal
 
 from abaw.core.errors import AbawError, UsageError
 from abaw.core.files import Place
+from abaw.core.json_files import read_json
 from abaw.core.names import how_to_make
 from abaw.evaluate.postprocessing.postprocess import FitMethod
 from abaw.evaluate.postprocessing.postprocess_options import method_of
@@ -105,7 +106,7 @@ class RecipeRun:
         predictions = predictions_file(self.run.folder, SPLIT)
         try:
             is_new = not tuned.exists() or scores.stat().st_mtime_ns >= tuned.stat().st_mtime_ns
-            return is_new and read_made_from(predictions) == self.run.digest()
+            return is_new and _are_scores(scores) and read_made_from(predictions) == self.run.digest()
         except OSError:
             return False
 
@@ -182,9 +183,17 @@ def _run_steps(plan: RecipePlan) -> list[Step]:
     scored = [scores_file(one.run.folder, SPLIT) for one in plan.seeds if one.run and are_scored]
     if len(plan.seeds) > 1:
         made = scores_file(plan.options.runs / plan.ensemble, SPLIT)
-        steps.append(Step("ensemble", f"{len(plan.seeds)} seeds", _is_newer(made, scored)))
+        steps.append(Step("ensemble", f"{len(plan.seeds)} seeds", _are_scores(made) and _is_newer(made, scored)))
         scored.append(made)
     return [*steps, Step("report", str(plan.report), are_scored and _is_newer(plan.report, scored))]
+
+
+def _are_scores(file: Path) -> bool:
+    """True if a file has JSON, and not nothing, as after a power cut."""
+    try:
+        return isinstance(read_json(file), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def _is_newer(file: Path, others: Sequence[Path]) -> bool:

@@ -83,6 +83,7 @@ def test_a_claim_that_was_cut_off_stops_nobody(tmp_path, content, monkeypatch):
     monkeypatch.setattr(claim_files, "HALF_WRITTEN_S", 0.05)
     (tmp_path / ".a.claim").write_bytes(content)
     (tmp_path / ".a.claim.partial").touch()  # of one that was killed while it deleted a dead claim
+    assert Claim.living_on(tmp_path / "a") is None
     with claimed(tmp_path / "a"):
         assert json.loads((tmp_path / ".a.claim").read_text().splitlines()[0])["process"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
@@ -90,6 +91,7 @@ def test_a_claim_that_was_cut_off_stops_nobody(tmp_path, content, monkeypatch):
 
 def test_a_number_that_another_process_has_now_does_not_count(tmp_path):
     put_claim(tmp_path / ".a.claim", start="1")
+    assert Claim.living_on(tmp_path / "a") is None
     with claimed(tmp_path / "a"):
         pass
     put_claim(tmp_path / ".a.claim", start="", boot="", namespace="", began=time.time() - 9999)  # as without /proc

@@ -1,6 +1,7 @@
 """Submission files: each format as written by hand, samples in all their forms, what is missing, and scores of files."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from abaw import pipeline
+from abaw.core.claim_files import claimed
 from abaw.core.clock import Clock
 from abaw.core.errors import AbawError, DataError, StoreError, UsageError
 from abaw.core.tasks import TASKS, Task
@@ -517,7 +519,7 @@ def test_submitted_file_scores_as_its_run(
     result = call("submit", task, "--runs", trained, "--sample", sample, "--device", "cpu")
     assert result.exit_code == 0, result.output
     n_rows = len(sample.read_text().splitlines()) - 1
-    assert f"predictions.txt: {n_rows} rows, " in result.stdout
+    assert f"predictions.txt: {n_rows} rows, " in result.stdout and "being trained" not in result.stderr
     of_run = json.loads(call("eval", task, "--runs", trained, "--device", "cpu", "--json").stdout)
     of_file = json.loads(call("eval", "--predictions", "predictions.txt", "--json").stdout)
     for seen in ("official", "crop_only"):
@@ -537,7 +539,10 @@ def test_submitted_folder_scores_as_its_run(
         opened.write_labels("va", video, "val", found.rows[: opened.videos("hog")[video]["n_frames"]])
     names = list(opened.labels("va", "val"))
     (tmp_path / "videos.txt").write_text("\n".join(names))
-    assert call("submit", "va", "--runs", trained, "--sample", "videos.txt", "--device", "cpu").exit_code == 0
+    shutil.copytree(trained / "va", tmp_path / "runs" / "va")
+    with claimed(tmp_path / "runs" / "va"):  # as `abaw train` does
+        result = call("submit", "va", "--runs", "runs", "--sample", "videos.txt", "--device", "cpu")
+    assert result.exit_code == 0 and f"va is being trained by process {os.getpid()} on " in result.stderr
     assert sorted(path.stem for path in (tmp_path / "predictions").iterdir()) == sorted(names)
     of_run = json.loads(call("eval", "va", "--runs", trained, "--device", "cpu", "--json", "--store", store).stdout)
     result = call("eval", "--predictions", "predictions", "--task", "va", "--json", "--store", store)

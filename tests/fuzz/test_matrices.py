@@ -79,6 +79,14 @@ def test_differences_of_trees_leave_out_times_alone(tmp_path: Path) -> None:
     (tmp_path / "b" / "x.partial").touch()
     assert differences(read_tree(tmp_path / "b"), one) == ["stray x.partial"]
     assert differences(one, read_tree(tmp_path / "b")) == ["missing x.partial"]
+    for root, name in ((root, name) for root in "de" for name in ("demo", "new.zarr")):
+        (tmp_path / root / name).mkdir(parents=True)
+        attributes = {"fps": 5, "content": f"time of {root}", "checksum": root}
+        (tmp_path / root / name / "zarr.json").write_text(json.dumps({"attributes": attributes}))
+    # a demo makes the images whose times its store has
+    assert differences(read_tree(tmp_path / "d"), read_tree(tmp_path / "e")) == ["changed new.zarr/zarr.json"]
+    (tmp_path / "e" / "demo" / "zarr.json").write_text(json.dumps({"attributes": {"fps": 6}}))
+    assert "changed demo/zarr.json" in differences(read_tree(tmp_path / "d"), read_tree(tmp_path / "e"))
 
 
 # two commands at once

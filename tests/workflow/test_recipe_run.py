@@ -1,6 +1,7 @@
 """`abaw run`: a recipe from data to scores; stopped and run again, it does what is missing and nothing else."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -84,6 +85,15 @@ def test_a_recipe_is_done_once_whole_and_continues_after_it_was_stopped(
     assert again.exit_code == 0 and not re.findall(r"^[a-z]+: ", again.stdout, re.MULTILINE)
     changed = replace(options, settings=("head.alpha=3",), n_seeds=1, n_folds=0)
     assert [is_done for _, is_done in states(changed)] == [True, False, False, False, False]
+    for name, wanted in (("tiny-ensemble-1+2", ["ensemble"]), ("tiny-2", ["eval", "ensemble", "report"])):
+        file = options.runs / name / "scores-val.json"
+        content, times = file.read_bytes(), file.stat()
+        file.write_bytes(b"")  # as a power cut may leave it
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        undone = [name for name, is_done in states(options) if not is_done]
+        file.write_bytes(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert undone == wanted
     (options.runs / "tiny-2" / "postprocess.json").unlink()
     undone = [name for name, is_done in states(options) if not is_done]
     assert undone == ["tune"]
