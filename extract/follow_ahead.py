@@ -11,7 +11,6 @@ import torch
 
 from abaw.backbones.extractor import Backbone
 from abaw.core.errors import UsageError
-from abaw.core.heaps import share_heaps
 from abaw.core.system_errors import in_words
 from abaw.datasets.frames import FrameSource
 from abaw.extract.faces.followed_videos import FollowedFrames, Follower, read_in_pieces
@@ -96,7 +95,6 @@ def follow_ahead(sources: Iterable[FrameSource]) -> Generator[FollowedPart, None
 
     Errors of single videos are among the parts; others are raised.
     """
-    share_heaps()
     shared = _Shared(iter(sources))
     n_threads = max(1, min(MOST_VIDEOS, (cpu_count() or 1) // CORES_PER_VIDEO))
     threads = [threading.Thread(target=_follow_all, args=(shared,), daemon=True) for _ in range(n_threads)]
