@@ -1,6 +1,5 @@
 """The labels of a dataset: counting them, writing them into the store, and finding stale ones there."""
 
-import shlex
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -50,7 +49,7 @@ def describe_labels(dataset: Dataset) -> str:
     if not files:
         return (
             f"No label files were found in {dataset.root}: features are made, but nothing can be trained on them yet. "
-            f"`abaw doctor --data {shlex.quote(str(dataset.root))}` lists what is not read, and why."
+            f"`abaw doctor --data {quote(str(dataset.root))}` lists what is not read, and why."
         )
     counts = []
     for (task, split), paths in files.items():
