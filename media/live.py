@@ -55,10 +55,15 @@ class LiveVideo:
                 raise UsageError(
                     "Standard input is a terminal. Pipe a video into the command: ... | abaw predict --stream -"
                 )
-        options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS), **protocols}
 
         def open_source() -> Iterator[InputContainer]:
-            yield av.open(url, format=device, options=options, timeout=SILENCE_S, metadata_errors="replace")
+            yield av.open(
+                url,
+                format=device,
+                options={"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS), **protocols},
+                timeout=SILENCE_S,
+                metadata_errors="replace",
+            )
 
         try:
             self._container = next(_detached(open_source()))

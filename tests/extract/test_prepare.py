@@ -477,7 +477,7 @@ def test_identities_that_cannot_be_had(tmp_path, film, talking, run_cli, monkeyp
     torch.save({"weight": torch.ones(1)}, tmp_path / "other.pth")
     for identity, words in {
         "arcface": ["no weights of ArcFace", "iresnet100.pth", "--identity arcface:FILE"],
-        "arcface:nowhere.pth": ["No file nowhere.pth"],
+        "arcface:nowhere.pth": ["There is no file nowhere.pth"],
         "arcface:": ["arcface:FILE", "'arcface:'"],
         f"arcface:{tmp_path / 'other.pth'}": ["other.pth", "layout of ArcFace"],
         "egemaps": ["backbone of pictures", "egemaps"],
