@@ -83,7 +83,7 @@ def fork_workers(config: pytest.Config, specs: Sequence[XSpec]) -> None:
 
 def import_tests(config: pytest.Config) -> bool:
     """Import the test files of this run; False if one cannot be imported, which its worker says better."""
-    places = [Path(argument.split("::")[0]) for argument in config.args]
+    places = [Path(config.invocation_params.dir, argument.split("::")[0]) for argument in config.args]
     files = [file for place in places for file in (sorted(place.rglob("test_*.py")) if place.is_dir() else [place])]
     options = {"root": config.rootpath, "consider_namespace_packages": False}
     with warnings.catch_warnings():
