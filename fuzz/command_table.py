@@ -158,7 +158,15 @@ COSTLY = (  # few kills in a sample
 READ_ONLY = (  # inputs that no command changes
     *("data", "crops", "sounds", "arrays", "videos", "faces", "cutouts", "spoken", "tables", "predicted"),
 )
-SLOW = ("report-plots", "demo", "demo-lsd", "demo-stills", "export-onnx")  # take seconds
+SLOW = (
+    "report-plots",
+    "demo",
+    "demo-lsd",
+    "demo-stills",
+    "export-onnx",
+    "extract-kept",
+    "extract-text",
+)  # take seconds
 
 
 def make_inputs(folder: Path, server: ForkServer) -> None:
