@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the process that runs the cases reads /proc and limits its memory by RLIMIT_AS"
 )
 
-N_CASES = 160
+N_CASES = 130
 
 
 @pytest.fixture(scope="session")

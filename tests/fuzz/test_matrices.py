@@ -22,8 +22,8 @@ from abaw.fuzz.trials import ForkServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server waits for processes by pidfd")
 
-N_TRIES, N_KILLS, N_ERRORS, N_PAIRS = 64, 200, 25, 15
-N_FURTHER = 5  # kills of a command as it continues: each costs less than another try
+N_TRIES, N_KILLS, N_ERRORS, N_PAIRS = 52, 200, 25, 15
+N_FURTHER = 8  # kills of a command as it continues: each costs less than another try
 QUICK = ("export-h5", "export-npy", "import", "repair", "synth-pt", "train-ridge", "tune", "submit")
 PAIRED = [
     *[("prepare", "prepare"), ("prepare", "prepare-one-face"), ("import", "repair-store"), ("import", "import")],
