@@ -39,4 +39,8 @@ if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"
     os.environ["GOMP_SPINCOUNT"] = "0" if others_need_cores() else "4000"
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # others sleep at once; GNU's prefers the former
 
+# Numpy asks for huge pages for large arrays. Where memory is in use, the kernel moves other pages to make them: filling
+# the table of a training took twice the time. The user's own setting stays.
+os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
+
 __version__ = "0.1.0"
